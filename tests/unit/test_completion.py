@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import pytest
 
-from ntxengine.concurrency.completion import acquire_in_thread, run_to_completion, to_daemon_thread, to_thread_joined
+from ntxengine.concurrency import completion
+from ntxengine.concurrency.completion import (
+    acquire_in_daemon_thread,
+    acquire_in_thread,
+    run_to_completion,
+    to_daemon_thread,
+    to_thread_interrupted,
+    to_thread_joined,
+)
 from ntxengine.errors import NotFoundError
 
 
@@ -154,6 +163,84 @@ def test_a_cancelled_caller_and_the_end_of_the_loop_do_not_wait_for_a_daemon_thr
     assert not ended.is_set()
     may_end.set()
     assert ended.wait(60)
+
+
+async def test_a_daemon_thread_acquires_or_says_why_not() -> None:
+    def fail() -> None:
+        raise ValueError("wrong")
+
+    assert await acquire_in_daemon_thread(lambda: 8, give_back=lambda _: None) == 8
+    with pytest.raises(ValueError, match="wrong"):
+        await acquire_in_daemon_thread(fail, give_back=lambda _: None)
+
+
+async def test_what_a_daemon_thread_acquires_for_nobody_is_given_back_before_the_caller_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(completion, "LEAVE_GRACE_S", 60)
+    entered, given_back = threading.Event(), list[str]()
+
+    def acquire() -> str:
+        entered.set()
+        time.sleep(0.1)
+        return "file"
+
+    task = asyncio.create_task(acquire_in_daemon_thread(acquire, give_back=given_back.append))
+    await asyncio.to_thread(entered.wait, 60)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert given_back == ["file"]
+
+
+async def test_what_was_acquired_when_the_caller_is_cancelled_is_given_back() -> None:
+    given_back: list[str] = []
+    task = asyncio.create_task(acquire_in_daemon_thread(lambda: "file", give_back=given_back.append))
+    await asyncio.sleep(0)
+    time.sleep(0.1)  # in the loop, which so learns of the cancellation first
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert given_back == ["file"]
+
+
+async def test_a_daemon_thread_that_hangs_is_left_and_gives_back_in_the_end() -> None:
+    entered, may_go_on, gave_back = threading.Event(), threading.Event(), threading.Event()
+
+    def acquire() -> str:
+        entered.set()
+        may_go_on.wait(60)
+        return "file"
+
+    task = asyncio.create_task(acquire_in_daemon_thread(acquire, give_back=lambda _: gave_back.set()))
+    await asyncio.to_thread(entered.wait, 60)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert not gave_back.is_set()
+    may_go_on.set()
+    assert await asyncio.to_thread(gave_back.wait, 60)
+
+
+async def test_what_an_interrupted_thread_returns_all_the_same_is_given_back() -> None:
+    entered, may_go_on = threading.Event(), threading.Event()
+    given_back: list[str] = []
+
+    def connect() -> str:
+        entered.set()
+        may_go_on.wait(60)
+        return "connection"
+
+    task = asyncio.create_task(to_thread_interrupted(connect, interrupt=may_go_on.set, give_back=given_back.append))
+    await asyncio.to_thread(entered.wait, 60)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert given_back == ["connection"]
 
 
 @pytest.mark.parametrize("error", [None, OSError("cannot be given back")])

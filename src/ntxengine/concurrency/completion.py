@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 CANCEL_GRACE_S = 2.0
 """How long work that ran out of time gets to react to its own cancellation."""
+LEAVE_GRACE_S = 0.5
+"""How long a thread that is left behind may take until then, so that none is where nothing hangs."""
 
 
 async def run_to_completion(work: Coroutine[Any, Any, T], *, timeout_s: float | None = None) -> T:
@@ -115,10 +117,44 @@ async def to_daemon_thread(function: Callable[P, T], *args: P.args, **kwargs: P.
         return await asyncio.wrap_future(answer)
 
 
-async def to_thread_interrupted(function: Callable[[], T], *, interrupt: Callable[[], None]) -> T:
+async def acquire_in_daemon_thread(acquire: Callable[[], T], *, give_back: Callable[[T], object]) -> T:
+    """As acquire_in_thread, of what may hang for ever: the end of the process does not wait for the thread.
+
+    If cancelled, wait a moment for it; one that hangs longer is left behind, and gives back what it gets in the end.
+    """
+    answer: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            acquired = acquire()
+        except BaseException as exc:  # noqa: BLE001 - whatever it is, it is raised where the result is awaited
+            if answer.set_running_or_notify_cancel():
+                answer.set_exception(exc)
+            return
+        if answer.set_running_or_notify_cancel():
+            answer.set_result(acquired)
+        else:
+            give_back(acquired)
+
+    thread = threading.Thread(target=work, daemon=True)
+    with _naming_the_limit():
+        thread.start()
+    try:
+        return await asyncio.wrap_future(answer)
+    except asyncio.CancelledError:
+        if answer.cancel():
+            await to_thread_joined(thread.join, LEAVE_GRACE_S)
+        elif answer.exception() is None:
+            await to_thread_joined(give_back, answer.result())
+        raise
+
+
+async def to_thread_interrupted(
+    function: Callable[[], T], *, interrupt: Callable[[], None], give_back: Callable[[T], object] = lambda _: None
+) -> T:
     """Run a blocking function in a thread; if cancelled, call `interrupt`, which makes it end soon, and wait for it.
 
-    What the function returns or raises after that is dropped.
+    What the function returns after that is given back, and what it raises is dropped.
     Errors: what the function raises; MachineError if there can be no thread.
     """
     work = asyncio.create_task(to_daemon_thread(function))
@@ -131,8 +167,8 @@ async def to_thread_interrupted(function: Callable[[], T], *, interrupt: Callabl
             interrupt()
     if cancelled is None:
         return work.result()
-    if not work.cancelled():
-        work.exception()
+    if not work.cancelled() and work.exception() is None:
+        await to_thread_joined(give_back, work.result())
     raise cancelled
 
 

@@ -57,6 +57,7 @@ async def open_places(
         return await to_thread_interrupted(
             lambda: Device.open_nbd(places, export, write=write, timeout_ms=timeout_ms, stop_fd=stop, tls=tls),
             interrupt=lambda: os.eventfd_write(stop, 1),
+            give_back=Device.close,
         )
     except PlaceError as exc:
         if type(exc) is not PlaceError or exc.errno != errno.ENOENT:

@@ -12,11 +12,12 @@ import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ntxengine import files
 from ntxengine._core.device import Device
-from ntxengine.concurrency.completion import to_daemon_thread, to_thread_joined
+from ntxengine.concurrency.completion import acquire_in_daemon_thread, to_thread_joined
 from ntxengine.dataplane.connect import connect
 from ntxengine.dataplane.location import Location, parse, socket_uri
 from ntxengine.dataplane.security import PLAIN, ConnectionOptions, SshOptions
@@ -73,7 +74,8 @@ async def _opening(
     if location.kind in ("nbd_unix", "nbd_tcp"):
         device = await connect(location, write=write, timeout_s=timeout_s, connection=connection)
     else:
-        device = await to_daemon_thread(_open_here, location, write=write, direct=direct)
+        opening = partial(_open_here, location, write=write, direct=direct)
+        device = await acquire_in_daemon_thread(opening, give_back=Device.close)
     async with closing(device):
         yield device
 
