@@ -21,9 +21,11 @@ from ntxengine.errors import AttachError, OptionsError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import Findings, Revisions
 from ntxengine.prism.models import Disk, DiskPoint, Vm, VolumeGroup
+from ntxengine.tunnel import port as port_module
 from ntxengine.tunnel.options import FarEnd, SshGateway
 from ntxengine.tunnel.port import LoopbackPort
 from ntxengine.tunnel.words import Route
+from tests.support.cancelling import cancelled_within
 from tests.support.iscsi import VolumeGroupsOf, tgtd
 from tests.support.ssh import Sshd, ssh_processes, sshd_left_clean
 
@@ -149,6 +151,14 @@ async def test_the_port_is_held_also_while_no_ssh_is_up(gateway: Sshd, tmp_path:
 
     assert complaint is not None
     assert "no ssh server listens" in complaint.text
+
+
+async def test_a_port_that_is_cancelled_as_it_begins_leaves_no_folder(
+    gateway: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beginning = LoopbackPort(Route("disk", gateway.login, FarEnd(port=1)), gateway.options()).__aenter__()
+
+    await cancelled_within(monkeypatch, port_module, "make_folder", beginning)
 
 
 async def test_connections_that_stay_make_room(prism: VolumeGroupsOf, gateway: Sshd, tmp_path: Path) -> None:

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from ntxengine.errors import SourceError, TargetError
+from ntxengine.images import ova
 from ntxengine.images.ova import OvaDisk, _File, member_of, write_ova
 from ntxengine.images.qemu_nbd import QemuNbd
 from ntxengine.images.served import Embedded
 from ntxengine.units import GIB, MIB
+from tests.support.cancelling import cancelled_within
 from tests.support.vmdk import libvmdk_reads, qemu_equal
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
@@ -59,6 +61,17 @@ async def test_ova_is_read_by_others(tmp_path: Path) -> None:
         assert libvmdk_reads(folder / disk.name) == disk.source.read_bytes()
     assert progress[-1] == sum(disk.size for disk in disks)
     assert progress == sorted(progress)
+
+
+@pytest.mark.parametrize("opening", [ova._File, ova._Source])
+async def test_one_that_is_cancelled_as_it_opens_leaves_nothing_open(
+    opening: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = write_ova(tmp_path / "vm.ova", "vm", make_disks(tmp_path), envelope, made_at=NOW)
+
+    await cancelled_within(monkeypatch, opening, "__init__", work)
+
+    assert [at for at in map(os.path.realpath, Path("/proc/self/fd").iterdir()) if at.startswith(str(tmp_path))] == []
 
 
 async def test_disk_is_read_where_it_lies_in_the_ova(tmp_path: Path) -> None:

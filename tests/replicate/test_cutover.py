@@ -12,11 +12,13 @@ import pytest
 from ntxengine.capture import CaptureOptions
 from ntxengine.errors import NtxError, OptionsError
 from ntxengine.events import Stage
+from ntxengine.replicate import isolated as isolated_copy
 from ntxengine.replicate.cutover import CutOver, cut_over, follow_again
 from ntxengine.replicate.isolated import IsolatedCopy, make_isolated_copy
 from ntxengine.replicate.options import ReplicateOptions
 from tests.capture.lab import MIB, Witness
 from tests.replicate.replicating import Killed, KillsAt, Replicating
+from tests.support.cancelling import cancelled_within
 
 
 @pytest.fixture(params=["raw", "beside", "qcow2"])
@@ -147,5 +149,16 @@ async def test_test_copy_of_what_is_damaged_is_refused_and_nothing_is_left(raw: 
 
     with pytest.raises(NtxError, match="the replica is not what was frozen"):
         await isolated(raw, tmp_path / "copies")
+
+    assert list((tmp_path / "copies").iterdir()) == []
+
+
+async def test_test_copy_that_is_cancelled_as_it_begins_leaves_no_folder(
+    raw: Replicating, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await raw.run()
+    (tmp_path / "copies").mkdir()
+
+    await cancelled_within(monkeypatch, isolated_copy, "_make_folder", isolated(raw, tmp_path / "copies"))
 
     assert list((tmp_path / "copies").iterdir()) == []

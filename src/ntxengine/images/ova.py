@@ -16,9 +16,10 @@ import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
-from ntxengine.concurrency.completion import to_thread_joined
+from ntxengine.concurrency.completion import acquire_in_thread, to_thread_joined
 from ntxengine.errors import SourceError, TargetError
 from ntxengine.files import durable
 from ntxengine.images.vmdk import Adapter
@@ -62,7 +63,7 @@ async def write_ova(
     """
     room = len(envelope([_LONGEST_SIZE] * len(disks)))
     names = (f"{name}.ovf", *(disk.name for disk in disks))
-    file = await to_thread_joined(_File, path, made_at)
+    file = await acquire_in_thread(partial(_File, path, made_at), give_back=_File.close)
     try:
         ovf = file.leave_room(room)
         manifest = file.leave_room(sum(len(_line(each, "0" * 64)) for each in names))
@@ -96,7 +97,7 @@ async def _write_disk(file: _File, disk: OvaDisk, done: int, on_progress: Callab
         digest.update(data)
         file.write(data)
 
-    source = await to_thread_joined(_Source, disk.source)
+    source = await acquire_in_thread(partial(_Source, disk.source), give_back=_Source.close)
     try:
         length = await write_stream(
             source.read,

@@ -12,9 +12,10 @@ import dataclasses
 import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from ntxengine.concurrency.completion import run_to_completion, to_thread_joined
+from ntxengine.concurrency.completion import acquire_in_thread, run_to_completion, to_thread_joined
 from ntxengine.dataplane import copy as dataplane
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.dataplane.extents import clipped
@@ -75,7 +76,8 @@ async def make_isolated_copy(
         place = into or target.copies
         if place is None:
             raise OptionsError(f"{target.text}: is no folder that could hold a copy: say where it goes (--into DIR)")
-        copy = await to_thread_joined(_make_folder, place, f"{replica.name}-test")
+        making = partial(_make_folder, place, f"{replica.name}-test")
+        copy = await acquire_in_thread(making, give_back=durable.remove_tree)
         try:
             copying = _Copying(folder, replica, target, named, copy, options or CopyOptions(), emit)
             return await copying.run(vm, definition or DefinitionOptions())

@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from ntxengine.concurrency.completion import run_to_completion, to_thread_joined
+from ntxengine.concurrency.completion import acquire_in_thread, run_to_completion, to_thread_joined
 from ntxengine.errors import NtxError, machine_error
+from ntxengine.files.private import PrivateFolder
 from ntxengine.tunnel import words
 from ntxengine.tunnel.command import command, environment, write_configuration
 from ntxengine.tunnel.options import FAR_HOST as LOOPBACK
@@ -93,7 +94,7 @@ class LoopbackPort:
     async def __aenter__(self) -> LoopbackPort:
         """Take a port.  Errors: OptionsError (of a key that others can use, say), MachineError, ToolError."""
         await to_thread_joined(self._options.check)
-        self._folder = await to_thread_joined(make_folder)
+        self._folder = await acquire_in_thread(make_folder, give_back=PrivateFolder.close)
         try:
             self._configuration = write_configuration(self._folder.path, self._options)
             self._argv()  # says which program is missing
