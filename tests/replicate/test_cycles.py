@@ -229,13 +229,14 @@ async def test_overlay_on_damaged_images_is_followed_by_a_new_image(qcow2: Repli
 
 
 class Pauses(Witness):
-    """Lets a server begin no request any more once a stage has begun for the first disk."""
+    """Lets a server begin no request any more once a stage has begun for the first disk; `log` has its requests."""
 
-    def __init__(self, stage: Stage, control: Path) -> None:
+    def __init__(self, stage: Stage, control: Path, log: Path) -> None:
         super().__init__()
         self._stage = stage
         self._control = control
-        self.has_paused = False
+        self._log = log
+        self.before: str | None = None
 
     def __call__(self, event: Event) -> None:
         super().__call__(event)
@@ -244,7 +245,7 @@ class Pauses(Witness):
                 control.connect(str(self._control))
                 control.sendall(b"p")
                 assert control.recv(1) == b"P"
-            self.has_paused = True
+            self.before = self._log.read_text()  # here: the copy begins when this returns
 
 
 @pytest.mark.parametrize(("stage", "request_name"), [(Stage.COPY, " Write "), (Stage.VERIFY, " Read ")])
@@ -261,12 +262,12 @@ async def test_server_that_dies_and_comes_back_is_gone_on_with(
             one.start()
             other.start()
             nbd = Replicating(v4_lab, f"scsi.0={one.uri} scsi.1={other.uri}", overwrite=True)
-            pausing = Pauses(stage, control)
+            pausing = Pauses(stage, control, log)
             nbd.make_witness = lambda: pausing
             cycle = asyncio.create_task(nbd.run())
-            await until(lambda: pausing.has_paused)
-            before = log.read_text().count(request_name)
-            await until(lambda: log.read_text().count(request_name) > before)
+            await until(lambda: pausing.before is not None)
+            before = pausing.before or ""
+            await until(lambda: request_name in log.read_text()[len(before) :])
             one.kill()
             control.unlink()
             one.start()
